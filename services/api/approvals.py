@@ -234,6 +234,7 @@ def _form_page(
 
 
 def _outcome_page(link: ApprovalLink, record: SignalRecord | None) -> Response:
+    """Return the page that tells the person what became of the answer."""
     if record is None or record.status not in {Outcome.APPLIED, Outcome.DUPLICATE, Outcome.LATE, Outcome.EXPIRED}:
         return _plain_page("Thank you", "Your answer is recorded, and is handed over as soon as that can be done.", 202)
     if record.status != Outcome.APPLIED:

@@ -67,6 +67,7 @@ def _needed(schema: Mapping[str, Any]) -> set[str]:
 
 
 def _unfit(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the faults of an answer by its JSON Schema, each with the field's name, or '' for the whole answer."""
     try:
         errors = list(Draft202012Validator(schema).iter_errors(whole))
     except (SchemaError, RecursionError):

@@ -126,6 +126,7 @@ def _as_typer_takes_it(function: Callable[..., Any], *, shows_times: bool) -> Ca
 
 
 def _parameters(signature: inspect.Signature) -> Iterator[inspect.Parameter]:
+    """Yield the parameters of a function, with one for each field of those that are dataclasses."""
     for one in signature.parameters.values():
         if is_dataclass(one.annotation):
             hints = get_type_hints(one.annotation, include_extras=True)

@@ -171,6 +171,7 @@ async def replay(
 
 
 def _replay(session: Session) -> Replay:
+    """Return what replays events; imported here, because it needs the rules."""
     from services.routing.replay import Replay
     from services.store.event_finder import EventFinder
 

@@ -192,6 +192,7 @@ def _verdict(project: Project, verdict: Verdict, event: Event) -> dict[str, Any]
 
 
 def _said(row: dict[str, Any]) -> str:
+    """Return a rule's verdict as a sentence."""
     if not row["matched"]:
         return f"no, by {row['failed']}: {row['detail']}"
     said = "matches"

@@ -48,6 +48,7 @@ def _lies_in_checkout(module: ModuleType) -> bool:
 
 
 def _put_on(shelf: Path, package: Path) -> bool:
+    """Put a link to the package on the shelf; return whether one is there. Several processes may do so at once."""
     try:
         shelf.mkdir(parents=True, exist_ok=True)
         (shelf / package.name).symlink_to(package, target_is_directory=True)

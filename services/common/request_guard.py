@@ -90,6 +90,7 @@ class RequestGuard:
         return name in self._names or _is_loopback(name) or (self._any_address and _is_address(name))
 
     def _is_same(self, origin: str, host: str) -> bool:
+        """Return whether a page of this origin is one of ours: from the request's host, or another of our names."""
         try:
             parts = urlsplit(origin)
             name = (parts.hostname or "").lower()
@@ -154,6 +155,7 @@ def _shown(text: str) -> str:
 
 
 def _refused(status: int, code: str, detail: str, what_to_do: str) -> App:
+    """Return the application that answers a refused request with a problem document, and closes the connection."""
     title = HTTPStatus(status).phrase
     problem = {"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail}
     headers = {name.decode(): value.decode() for name, value in _HEADERS}
@@ -166,6 +168,8 @@ def _refused(status: int, code: str, detail: str, what_to_do: str) -> App:
 
 
 def _with_headers(send: Send) -> Send:
+    """Return a send function that adds our security headers to each response that lacks them."""
+
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             present = {name for name, _ in message.get("headers", ())}

@@ -77,6 +77,10 @@ class _Importer:
 
 
 def _be_importer(root: Path, work: Callable[[], Any], write: int) -> None:
+    """Run ``work`` in a fork, write its result as JSON, and exit.
+
+    Standard output goes to standard error, because an imported flow file may print.
+    """
     try:
         os.dup2(2, 1)
         leave_checkout()

@@ -43,6 +43,7 @@ def _wrong_values(flow: Flow[..., Any], name: str, value: Any, schema: Mapping[s
 
 
 def _mistyped(flow: Flow[..., Any], name: str, value: Any) -> list[str]:
+    """Return why a value does not fit the annotation of a flow's parameter; nothing if pydantic cannot evaluate it."""
     try:
         parameter = inspect.signature(flow.fn, eval_str=True).parameters[name]
         if parameter.kind in {parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL}:

@@ -27,6 +27,7 @@ LONGEST_SECONDS: Final = 10 * 366 * 86_400.0
 
 
 def _cron(text: str) -> str:
+    """Return the cron expression if it ever comes; raises `ValueError` with how to write one."""
     shape = "write minute, hour, day, month and weekday, such as `0 3 * * *`"
     try:
         CronSchedule(cron=text)

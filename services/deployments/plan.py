@@ -111,6 +111,7 @@ def make_plan(
 
 
 def _put(one: DeclaredDeployment, there: RegisteredDeployment | None, marks: Mapping[str, str]) -> PlanStep:
+    """Return whether a declared deployment is created, changed or unchanged, and the differences."""
     body = {**one.body, "labels": dict(marks)}
     if there is None:
         return PlanStep("create", one.name, (str(body["entrypoint"]),), None, body)
@@ -138,6 +139,7 @@ def _named(one: RegisteredDeployment) -> str | None:
 
 
 def _taken_over(there: RegisteredDeployment, marks: Mapping[str, str]) -> str | None:
+    """Return a warning if the registered deployment is not of this project; None if it is."""
     owner = there.labels.get(PROJECT_LABEL)
     if owner == marks[PROJECT_LABEL]:
         return None
@@ -194,6 +196,7 @@ def _open(one: RegisteredDeployment) -> str:
 
 
 def _differences(there: Mapping[str, Any], body: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how the registered deployment differs from the declared one, in words."""
     for name in _COMPARED:
         before, after = _comparable(name, there), _comparable(name, body)
         if before != after:
@@ -205,6 +208,7 @@ def _differences(there: Mapping[str, Any], body: Mapping[str, Any]) -> Iterator[
 
 
 def _comparable(name: str, body: Mapping[str, Any]) -> Any:
+    """Return a value in the form in which both sides can be compared: Prefect returns some others than it is given."""
     value = body.get(name)
     if name == "concurrency_limit":
         return value if value is not None else (body.get("global_concurrency_limit") or {}).get("limit")

@@ -167,6 +167,7 @@ class Dispatcher:
                     return
 
     async def _listen(self) -> None:
+        """Wake the dispatcher when runs are queued. While Redis is away the next turn finds them."""
         last = "$"
         while True:
             try:

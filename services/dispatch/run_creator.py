@@ -240,6 +240,10 @@ class RunCreator:
             self._probing = asyncio.create_task(self._probe(wait))
 
     async def _probe(self, wait: float) -> None:
+        """Ask Prefect whether it is healthy until it is, with growing pauses; no runs are created meanwhile.
+
+        Otherwise each queue would try it with a whole batch.
+        """
         await asyncio.sleep(wait)
         try:
             while not await healthy(self._prefect):

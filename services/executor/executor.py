@@ -213,6 +213,7 @@ class Executor:
         return {"slots-held" if lasting else "slots-full": sentence}
 
     def _heard(self, message: ProcessMessage, run: RunBegan | None) -> None:
+        """Note a message of a slot for the statistics, or pass it on to the intake or the reconciler."""
         match message:
             case RunBegan():
                 self._starts.append(message.at)

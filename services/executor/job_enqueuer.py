@@ -69,6 +69,7 @@ class JobEnqueuer:
         self._redis.close()
 
     def _waiting(self, names: list[str]) -> tuple[int, float]:
+        """Return the number of queued runs, and the age of the oldest in seconds."""
         count, oldest = 0, 0.0
         for name in names:
             target = queue(name, self._redis)

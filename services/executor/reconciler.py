@@ -165,6 +165,7 @@ class Reconciler:
                 await self._take_over(execution)
 
     async def _take_over(self, execution: Execution) -> None:
+        """Become the executor of a lost run, if no other executor was faster, and have it finalized."""
         taken = await self.enqueuer.call(self.executions.take_over, execution, self.instance)
         if taken is not None:
             log.warning("taking over a run of a dead executor", run=taken.run_id, executor=execution.instance)

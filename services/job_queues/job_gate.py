@@ -58,6 +58,7 @@ def beginning(packed: bytes, size: int) -> bytes:
 
 
 def _call_refusal(parts: object) -> str | None:
+    """Return why a job's payload is not a call of Sluice's; None if it is."""
     if not isinstance(parts, list) or len(parts) != _PARTS:
         return "the job's payload is not a list of function, instance, arguments and keyword arguments"
     function, instance, arguments, keywords = parts

@@ -57,6 +57,7 @@ class _Flight:
     history: EventHistory | None = None
 
     def remains(self) -> Remains:
+        """What the canary has left in Redis and Prefect, to be removed when the next one is sent."""
         history = self.history
         runs = [] if history is None else [run.run_id for run in history.runs]
         return Remains(

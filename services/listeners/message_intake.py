@@ -165,6 +165,7 @@ class MessageIntake(Generic[T]):
 
 
 def _portions(messages: Sequence[Message]) -> Iterator[list[Message]]:
+    """Divide messages into portions, so that parsing many large ones does not hold up the event loop."""
     portion: list[Message] = []
     weight = 0
     for message in messages:

@@ -259,6 +259,7 @@ def _prefect_environment(directory: Path, database: Path, prepared: PreparedData
 
 
 def _rights(settings: RedisSettings) -> str:
+    """Return Valkey's rule for the user: all rights with the password, of which only the digest is written."""
     if settings.password is None:
         return ""
     digest = hashlib.sha256(settings.password.encode()).hexdigest()

@@ -85,6 +85,7 @@ def _sentence(variable: str, where: str, server: str, why: str) -> str:
 
 
 def _patiently(problem: Callable[[], str | None], server: str, say: Callable[[str], None]) -> str | None:
+    """Return what is wrong with a server, None once nothing is; a server that is just starting gets some time."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     said = False
     while (why := problem()) is not None and time.monotonic() < deadline:

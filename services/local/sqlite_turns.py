@@ -157,6 +157,8 @@ def _concat(*parts: Any) -> str:
 
 
 def _closing(execute: Callable[..., Any]) -> Callable[..., Any]:
+    """Return aiosqlite's ``execute`` with the cursor closed after an error, in the connection's own thread."""
+
     async def execute_or_close(self: aiosqlite.Cursor, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return await execute(self, fn, *args, **kwargs)

@@ -70,6 +70,7 @@ class UiLogin:
             await _say(send, 405, {"what_to_do": "open this address in a browser"})
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with Prefect's password in exchange for a valid ticket, which is good once."""
         kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
         ticket = _ticket(await _body(receive)) if kind.startswith(b"application/json") else None
         if self._password is None:

@@ -120,6 +120,7 @@ async def _journal(redis: AsyncRedis, now: float) -> BacklogPlace:
 
 
 async def _dispatch(redis: AsyncRedis, now: float) -> dict[str, BacklogPlace]:
+    """Return the backlog of each dispatch queue that has one."""
     names = readable(DISPATCH_QUEUES, is_queue_name, await redis.smembers(DISPATCH_QUEUES))
     keys = {name: DISPATCH_QUEUE + name for name in sorted(names)}
     answers = await _ask(redis, lambda ask: [(ask.xlen(key), ask.xrange(key, count=1)) for key in keys.values()])

@@ -95,6 +95,7 @@ class _Page(Collector):
 
 
 def _all(readiness: Readiness, kept: Kept, names: ProjectNames, flows: Path | None) -> Iterator[Metric]:
+    """Yield all metrics of the page: gauges, totals, and those of flows."""
     reports = [report for role in readiness.roles.values() for report in role.instances]
     written, unreadable = _of_flows(flows) if flows is not None else ([], 0)
     yield from gauge_families(
@@ -127,6 +128,7 @@ def _of_flows(folder: Path) -> tuple[list[Metric], int]:
 
 
 def _with_zeros(totals: Iterable[tuple[Series, float]], rules: Iterable[str]) -> Iterator[tuple[Series, float]]:
+    """Yield the totals, and zeros for the rules without one."""
     known: set[str] = set()
     for series, value in totals:
         known.add(series.field())

@@ -176,6 +176,7 @@ def _wants_token(response: httpx.Response) -> bool:
 
 
 def _refused(response: httpx.Response) -> Exception:
+    """Return the error for a response that is not a success: transient, not found, or refused."""
     where = f"{response.request.method} {response.request.url.path}"
     said = _said(response)
     if response.status_code == _NOT_FOUND:

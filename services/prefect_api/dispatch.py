@@ -211,6 +211,10 @@ async def _verified(api: PrefectApi, results: list[Result]) -> list[Result]:
 
 
 def _result(item: Mapping[str, Any], *, alone: bool) -> Result:
+    """Return the result for one run of a bulk call.
+
+    A failed run is tried again alone, because another run of the call may have caused the error.
+    """
     if item["status"] == "CREATED":
         return Result(CreationResult.CREATED, run_id=item["flow_run_id"])
     said = str(item.get("error") or "Prefect gave no reason")[:2000]

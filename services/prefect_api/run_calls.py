@@ -193,6 +193,7 @@ async def cancel_run(api: PrefectApi, run_id: str, *, reason: str) -> str:
 
 
 async def _find(api: PrefectApi, name_or_id: str) -> dict[str, Any]:
+    """Return the run with this id or name; raises `NotFound`, and `Refused` if a name has several."""
     try:
         run_id = str(UUID(name_or_id))
     except ValueError:

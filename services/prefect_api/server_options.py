@@ -35,6 +35,7 @@ async def read_server_options(api: PrefectApi, *, client: str) -> ServerOptions:
 
 
 async def _csrf(api: PrefectApi, client: str) -> bool:
+    """Return whether the server requires CSRF tokens."""
     try:
         await api.request("GET", "/csrf-token", params={"client": client})
     except NotFound:

@@ -150,6 +150,7 @@ def _origin(letter: DeadLetter, changes: Sequence[Changed], by: str | None) -> s
 
 
 def _set(value: JsonValue, path: str, new: JsonValue) -> None:
+    """Set the value at a path such as ``data.items.0``; raises `Refused` for a path that does not exist."""
     *before, last = path.split(".")
     at: Any = value
     for name in before:

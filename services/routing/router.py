@@ -99,6 +99,7 @@ class Router:
         return status | told({"rule-parked": "; ".join(sentences)})
 
     async def _read_forever(self) -> None:
+        """Read new entries and see each batch through before the next."""
         while True:
             try:
                 entries = await self._journal.read(block_seconds=BLOCK_SECONDS)
@@ -152,6 +153,7 @@ class Router:
             raise
 
     async def _until_handled(self, entries: Sequence[JournalEntry | Broken]) -> None:
+        """Handle a batch, as often as it takes: entries are decided in order."""
         while True:
             try:
                 await self._handle(entries)

@@ -200,6 +200,7 @@ class RuleWindows:
     async def _bury_all(
         self, closed: Closed, gathered: Sequence[Gathered], pairs: Sequence[tuple[str, str]], error: RejectedEvent
     ) -> None:
+        """Make each event of a window a dead letter, because the window's action fails for all of them."""
         for one, pair in zip(gathered, pairs, strict=True):
             letter = event_letter(one.event, rule=closed.rule, code=error.code, reason=error.reason)
             await self._dead_letters.bury(letter)

@@ -47,6 +47,7 @@ class CanaryCleaner:
             heed_cancellation()
 
     async def _clean(self) -> None:
+        """Delete what canaries have left in Prefect and Redis."""
         while remains := await self._records.take_remains():
             try:
                 for run_id in remains.run_ids:

@@ -56,6 +56,7 @@ class RetriedRuns:
                 return
 
     async def _bring_back(self, change: StateChange) -> None:
+        """Bring the files of a run's events back before it starts again, or refuse its start with the reason."""
         run = await self._returns.runs.get(change.run_id)
         if run is None or run.state not in FINAL_TYPES:
             return

@@ -89,6 +89,7 @@ class RunStateTracker(StateFeed):
         await self._runs.contact(datetime.now(UTC).timestamp())
 
     async def _catch_up(self) -> None:
+        """Read from Prefect what has ended since the last contact with it."""
         last = await self._runs.last_contact()
         if last is None:
             return
@@ -150,6 +151,7 @@ class RunStateTracker(StateFeed):
 
 
 def _measure(news: StateNews, state: StateChange) -> None:
+    """Observe how long the run took to start, or took in all."""
     at_ms = state.occurred.timestamp() * 1000
     if state.state_type in FINAL_TYPES:
         metrics.ended.labels(news.rule, state.state_type.lower()).inc()

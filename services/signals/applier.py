@@ -88,6 +88,10 @@ class Applier:
             await self._apply(other)
 
     async def _to_run(self, record: SignalRecord) -> set[str]:
+        """Apply a signal to its run; return other signals that are due for it.
+
+        A run that Prefect does not know gets time to appear: the signal may be faster than its commit.
+        """
         run_id = str(record.signal.run_id)
         # A second attempt reads the run first; and so does one on Prefect's own pauses, which take any answer.
         memo = None if record.marks else await self._hints.memo_of(run_id)
@@ -124,6 +128,7 @@ class Applier:
         return others
 
     async def _to_each(self, runs: Sequence[RunView], record: SignalRecord) -> tuple[SignalRecord, set[str]]:
+        """Apply a signal to each of the runs, or with ``deliver: one`` until it was applied."""
         others: set[str] = set()
         for run in runs:
             if record.signal.deliver == "one" and _was_applied(record):
@@ -134,6 +139,7 @@ class Applier:
         return record, others
 
     async def _serve_if_there(self, run_id: str, claimed: str, seen: RunView | None = None) -> set[str]:
+        """Apply the signals for a run; for one that was deleted the claimed signal is rejected."""
         try:
             return await self._delivery.serve(
                 run_id, claimed=claimed, heard=seen if seen is not None and seen.heard else None

@@ -85,6 +85,7 @@ class Delivery:
                     return touched
 
     async def _meant_for(self, run: RunView, claimed: str | None) -> list[SignalRecord]:
+        """Return the signals for a run in the order of their submission, the claimed one included."""
         records = await self._store.open_for([f"run {run.run_id}", *(f"key {key}" for key in run.keys)])
         if run.waiting:
             records += await self._store.late_for(run.keys, run.run_id, run.open_since)
@@ -183,6 +184,7 @@ class Delivery:
         raise Outdated
 
     async def _ask(self, run: RunView, record: SignalRecord) -> Resumed | Undone | RefusedAnswer:
+        """Have Prefect resume the run with the answer, or end its wait with the rejection."""
         signal = record.signal
         if signal.action == "reject":
             if not run.ours:
@@ -223,6 +225,7 @@ class Delivery:
     async def _applied(
         self, run: RunView, record: SignalRecord, mark: Mark, *, left: datetime, stay: Stay | None = None
     ) -> None:
+        """Record that the signal ended the run's wait, for each key that the wait has."""
         wait_of = stay or run
         keys = (record.signal.key,) if wait_of.need_all and record.signal.key else wait_of.keys
         wait = Answered(run_id=run.run_id, entered=wait_of.entered, left=left, by=record.signal.by or record.signal.id)

@@ -89,6 +89,7 @@ class LateSignals:
         return f"the wait for the key is over: the run {name} {state}, {answer}; {kept}"
 
     async def _answer(self, run_id: str, key: str) -> str:
+        """Return, for a message, who ended the run's wait for this key, and how."""
         for one in reversed(await self._store.of_run(run_id)):
             mark = one.marks.get(run_id)
             signal = one.signal

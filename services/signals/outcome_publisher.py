@@ -142,6 +142,7 @@ def _events(record: SignalRecord, told: OutboxEntry) -> list[dict[str, Any]]:
 
 
 def _letter(record: SignalRecord, told: OutboxEntry) -> DeadLetter:
+    """Return the dead letter of a signal that was not applied; its id follows from the signal's."""
     return DeadLetter(
         id=str(uuid.uuid5(_NAMES, f"{record.signal.id} letter")),
         kind="signal",

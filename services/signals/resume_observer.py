@@ -102,6 +102,7 @@ class ResumeObserver:
                     await self._lost(run_id, wait)
 
     async def _lost(self, run_id: str, wait: str) -> None:
+        """Open a signal again whose answer Prefect has lost: the run waits as before, and has no answer."""
         signal_id = await self._store.applied_by(run_id, wait)
         record = await self._store.get(signal_id) if signal_id is not None else None
         mark = record.marks.get(run_id) if record is not None else None

@@ -154,6 +154,7 @@ def _measured(what: str, path: Path, kept: str) -> Holding:
 
 
 def _files(path: Path) -> Iterator[os.stat_result]:
+    """Yield the state of each file below the path; links are not followed, and files that vanish are left out."""
     if path.is_file() and not path.is_symlink():
         yield path.stat()
     for folder, _, names in os.walk(path):

@@ -86,6 +86,7 @@ def set_up(environ: Mapping[str, str], *, role: str) -> None:
 
 
 def _packages() -> tuple[Any, Any, Any, Any] | None:
+    """Return what tracing needs of OpenTelemetry; None if the extra is not installed."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource

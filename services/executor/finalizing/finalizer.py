@@ -58,6 +58,7 @@ class Finalizer:
         asyncio.run(self._settle())
 
     async def _settle(self) -> None:
+        """Settle the run and its subflows; raises `UnsettledError` if Prefect shows no change of its state."""
         async with get_client() as client:
             try:
                 await self._settle_run(client, await client.read_flow_run(self._id))

@@ -121,6 +121,7 @@ class RunIntake(StateFeed):
             await self._put(self._policy.queue(deployment), run_id, state_id)
 
     async def _known(self, deployment_id: str) -> Deployment | None:
+        """Return the deployment if it is one without a work pool; it is looked up in Prefect if it is new."""
         if deployment_id not in self._deployments and deployment_id not in self._foreign:
             # Read once for all runs of a deployment: hundreds of requests at a time overload Prefect's client.
             asked = self._asked.get(deployment_id)
@@ -189,6 +190,7 @@ class RunIntake(StateFeed):
             self._pool.set_sources(sources_of(self._deployments.values()))
 
     def _at(self, run: DueRun, queue: str, *, again: bool = False) -> None:
+        """Put the run on its queue at its scheduled time; once for each of its states."""
         if run.state_id in self._timers:
             return
         delay = max((run.scheduled - datetime.now(UTC)).total_seconds(), 0)

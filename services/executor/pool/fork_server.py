@@ -180,6 +180,7 @@ class ForkServer:
         return messages[0] if messages else None
 
     def _obey(self, message: ProcessMessage) -> None:
+        """Do what the role's process asks: start a slot, probe flow files, finalize a run, or stop."""
         match message:
             case Stop():
                 self._stop()
@@ -259,6 +260,7 @@ class ForkServer:
             os.read(self._wake_read, 4096)
 
     def _reap(self) -> None:
+        """Report slots and finalizers that have ended, and kill what the run of a killed slot has left running."""
         for pid, status in reap_children():
             for finalizer in [finalizer for finalizer in self._finalizers if finalizer.pid == pid]:
                 finalizer.close()

@@ -187,6 +187,7 @@ class ProcessPool:
             self._renew.clear()
 
     async def _outlive(self, generation: ForkServerHandle) -> None:
+        """Wait for the end of a fork server, and note what ended with it: its slots, and the runs it was finalizing."""
         code = await generation.process.wait()
         self._generations.pop(generation.number, None)
         if self.slots.fork_server is generation:
@@ -281,6 +282,7 @@ class ProcessPool:
                 pass
 
     def _hear_slot(self, slot: SlotState, message: ProcessMessage) -> None:
+        """Note what a slot's run does; a run that waits may make room for another slot."""
         match message:
             case RunBegan():
                 self.slots.began(slot, message)

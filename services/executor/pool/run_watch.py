@@ -145,6 +145,7 @@ class RunWatch:
         return limits is not None and limits.restarts
 
     def _check_limits(self) -> None:
+        """Stop the run if it exceeds the time or memory that its deployment allows."""
         limits = self.process.last(RunLimits)
         if limits is None:
             return

@@ -202,6 +202,11 @@ class SlotWorker(Gated, Worker):
         return self._register(lambda: holder.append(self._records.begin(record))) and holder == [None]
 
     def _start_run(self, job: Job, record: Execution, *, free: bool) -> RunWatch:
+        """Start the process of a run; return what watches it.
+
+        Without ``free`` an earlier process of the run has not ended: the new one does not claim it then, and reports
+        when it may be tried again.
+        """
         queued = job.enqueued_at.timestamp() if job.enqueued_at is not None else record.since
         instruction = ExecuteRun(
             record.run_id, record.instance, queued=Queued(job.id, queued, free=free), options=self._options
@@ -236,6 +241,7 @@ class SlotWorker(Gated, Worker):
         watch.obey(message)
 
     def _wait(self, watch: RunWatch) -> None:
+        """Wait up to `WAIT_SECONDS` for a report of the run, a message of the role's process, or a signal."""
         reports = watch.process.reports
         watched: list[Any] = [self._wake_read]
         if not reports.ended:

@@ -94,6 +94,7 @@ class OwnStates:
             self._seen(run_id, state)
 
     def _seen(self, run_id: UUID | str, state: State[Any] | None) -> None:
+        """Report when a run of this process that has paused goes on or pauses again."""
         if state is None or str(run_id) not in self._have_paused:
             return
         paused = waits_in_process(state)

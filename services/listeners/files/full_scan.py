@@ -113,6 +113,7 @@ class FullScan:
         return await self.ledger.size(self.folder.name) > len(self.arrivals.settled)
 
     async def _reconcile(self) -> None:
+        """Close the rows of files that no longer exist, and delete rows that were closed long ago."""
         async for chunk in self.ledger.every_row(self.folder.name):
             now_ms = time.time() * 1000
             old = [
@@ -144,6 +145,10 @@ class FullScan:
         return memory_of(path, Version.parse(row.version)) not in self.arrivals.settled
 
     async def _is_own(self, identity: str) -> bool:
+        """Return whether the folder is the one that the ledger knows, or has replaced it for good.
+
+        For a while another directory may stand in its place, as where a disk is not mounted: then nothing is gone.
+        """
         known = await self.ledger.root(self.folder.name)
         if known == identity:
             self._foreign_since = None

@@ -186,6 +186,7 @@ class FilesListener:
                     await asyncio.sleep(_SEVERAL_SECONDS)
 
     async def _keep(self, turn: Callable[[], Awaitable[None]]) -> None:
+        """Repeat a turn; after an error wait until a scan has succeeded."""
         while True:
             heed_cancellation()
             await self._well.wait()
@@ -261,6 +262,7 @@ class FilesListener:
     # Second looks ----------------------------------------------------------------------------------------------------
 
     async def _look_twice(self) -> None:
+        """Examine unready files again when they are due."""
         at = self._waiting.next_at()
         self._look_again.clear()
         with contextlib.suppress(TimeoutError):
@@ -297,6 +299,7 @@ class FilesListener:
         return await self._consider([file for file in found if not self._waiting.scheduled(file.path)])
 
     async def _consider(self, found: Sequence[Found]) -> int:
+        """Announce those of the files that are complete and new; return their number."""
         if not found or not self._disks.room.is_set():  # when there is room again, a scan finds them
             return 0
         try:
@@ -313,6 +316,7 @@ class FilesListener:
     # The rest --------------------------------------------------------------------------------------------------------
 
     async def _warn(self) -> None:
+        """Warn of files that have been unready for long."""
         while True:
             await asyncio.sleep(min(1.0, self._folder.warn_after))
             for path, entry in self._waiting.overdue(time.monotonic(), self._folder.warn_after):

@@ -145,6 +145,7 @@ class Callers:
             )
 
     async def _known_by(self, token: str) -> Limited | None:
+        """Return the token's rights; None if there is no such token, or it has expired."""
         if self._store is None:
             return None
         now = time.monotonic()
@@ -159,6 +160,7 @@ class Callers:
         return found
 
     async def _read(self, store: AccessTokens) -> None:
+        """Read all tokens, and record their last use. While Redis is away the known ones stay valid."""
         try:
             self._known = {token.id: token for token in await store.all()}
             if self._used and time.monotonic() - self._used_at > _USED_SECONDS:

@@ -87,6 +87,7 @@ def _json(schema: Mapping[str, Any], description: str, kind: str = "application/
 
 
 def _operation(tag: str, name: str, summary: str, answers: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """Return an operation of the OpenAPI document, with the errors that every route has."""
     guard: list[dict[str, list[str]]] = [] if more.pop("open", False) else [{"token": []}]
     return {
         "tags": [tag],

@@ -110,6 +110,10 @@ class Posting:
         return JSONResponse(said, status_code=200 if record.status in set(Outcome) else 202)
 
     async def _parse_one(self, intake: MessageIntake[Event], request: Request, kind: str, body: bytes) -> Event:
+        """Return the event of a request, in one of three forms: binary, structured, or plain JSON.
+
+        Raises `ProblemDetails` after the body is kept as a dead letter.
+        """
         headers = [(name.lower(), value) for name, value in request.headers.raw if name.lower().startswith(b"ce-")]
         plain = not headers and kind != CLOUDEVENT
         message = _message(request, kind, headers, body) if plain else None
@@ -128,6 +132,7 @@ class Posting:
             return rejected(error, await intake.reject(message, error))
 
     def _binary(self, intake: MessageIntake[Event], headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Event:
+        """Return an event whose attributes are in the headers ``ce-…`` and whose data is the body."""
         attributes: dict[str, Any] = {}
         for header, value in headers:
             name = header.decode("latin-1")
@@ -147,6 +152,7 @@ class Posting:
             raise await self._kept(intake, message, error) from error
 
     def _items(self, intake: MessageIntake[Event], body: bytes) -> list[Event]:
+        """Return the events of a batch; raises `RejectedEvent` with the position of the first that is none."""
         whole = Limits(max_bytes=self.settings.max_batch_bytes, max_depth=self.limits.max_depth + 1)
         items = parse_json(body, whole)
         if not isinstance(items, list):

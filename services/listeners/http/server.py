@@ -161,6 +161,7 @@ class _Guarded(H11Protocol):
 
     @override
     def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP with a problem document instead of uvicorn's plain text."""
         said = problem_response(ProblemDetails(400, "not-http", msg, "send a request as RFC 9112 has it"))
         head = [*said.raw_headers, (b"connection", b"close")]
         for event in (

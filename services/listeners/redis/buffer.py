@@ -69,6 +69,7 @@ class Buffer:
         await self._emptied.wait()
 
     def _weigh(self, difference: int) -> None:
+        """Change the number of bytes, and set or clear the events that depend on it."""
         self._bytes += difference
         for event, holds in (
             (self._filled, bool(self._messages)),

@@ -63,6 +63,7 @@ class ListListener:
             tasks.create_task(self._move())
 
     async def _move(self) -> None:
+        """Move elements of the list into its inbound stream, from which they are read like any stream."""
         while True:
             try:
                 if await self._inbound.wait(_WAIT_SECONDS):

@@ -220,6 +220,10 @@ class PubSubListener:
                         self._receive(received)
 
     def _receive(self, received: Mapping[str, Any]) -> None:
+        """Keep a message, or hold it back while the lease is in doubt.
+
+        Another listener may be the active one then, and would write the message to the journal a second time.
+        """
         if received["type"] not in {"message", "pmessage"}:
             return
         channel = received["channel"].decode(errors="replace")
@@ -250,6 +254,7 @@ class PubSubListener:
         )
 
     def _note_gap(self) -> None:
+        """Count and log the time without a subscription, in which messages were lost."""
         if not self._heard:
             return
         seconds = now() - self._heard
@@ -263,6 +268,7 @@ class PubSubListener:
         )
 
     async def _hand_on(self) -> None:
+        """Write received messages to the journal, in order, as often as it takes."""
         while True:
             batch = await self._buffer.peek(self.settings.batch, max_bytes=self.settings.batch_bytes)
             try:
@@ -276,6 +282,7 @@ class PubSubListener:
                 self._buffer.drop(len(batch))
 
     async def _stop(self, handing_on: asyncio.Task[None]) -> None:
+        """Let another process listen, and write what was received to the journal while there is time."""
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self.lease.release(), 1)
         with contextlib.suppress(TimeoutError):

@@ -159,6 +159,7 @@ class StreamListener:
             await trim_stream(self.redis, self.stream, retention_seconds=self.trim_after_seconds)
 
     def _message(self, entry_id: str, fields: Mapping[bytes, bytes]) -> Message:
+        """Return an entry as a message; one without the field `event` becomes a dead letter with all of its fields."""
         key = f"{self.key_prefix or self.stream}/{entry_id}"
         origin = f"entry {entry_id} of the stream {self.stream}"
         raw = fields.get(_FIELD)

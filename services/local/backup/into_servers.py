@@ -114,6 +114,7 @@ class OwnPostgres:
             raise TransientError(f"pg_restore ended with code {done.returncode}: {done.stderr.strip()[-500:]}")
 
     def _tables(self) -> int:
+        """Return the number of tables in the database; raises `TransientError` if it does not respond."""
         import psycopg
 
         words = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGPASSWORD": "password", "PGDATABASE": "dbname"}

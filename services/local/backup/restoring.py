@@ -69,6 +69,7 @@ def restore(settings: Settings, folder: Path, *, replace: bool, say: Callable[[s
 def _say_what_is_left(
     manifest: Manifest, *, redis: OwnRedis | None, postgres: OwnPostgres | None, say: Callable[[str], None]
 ) -> None:
+    """Warn of parts of the installation that the backup does not restore."""
     dumped = POSTGRESQL in manifest.files
     if redis is None and not manifest.own_redis:
         say("warning: this Redis was not one of `sluice up`, and was not restored: set SLUICE_REDIS_URL for that")
@@ -79,6 +80,7 @@ def _say_what_is_left(
 
 
 def _put_in_place(home: Path, draft: Path, there: Sequence[str], *, say: Callable[[str], None]) -> None:
+    """Move the restored parts into the home; what was there is moved aside, not deleted."""
     if there:
         old = home / f"replaced-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         old.mkdir(mode=0o700)

@@ -111,6 +111,7 @@ class RoleLogs:
             file.close()
 
     def _run(self) -> None:
+        """Read the output of the roles until stopped, and what is left then. Runs in a thread."""
         others_at = 0.0
         while True:
             last = self._stopped.is_set()

@@ -176,6 +176,7 @@ def letter_event(letter: DeadLetter) -> dict[str, Any]:
 
 
 def _event(name: str, trouble: Trouble, *, since: float, ended: float | None = None) -> dict[str, Any]:
+    """Return the event of Prefect's feed for the beginning or end of a trouble; its id follows from both times."""
     kind, _, rest = trouble.subject.removeprefix("sluice.").partition(".")
     return feed_event(
         name,

@@ -82,6 +82,7 @@ def _troubles(readiness: Readiness) -> Iterator[Trouble]:
 
 
 def _of_part(part: str, status: Mapping[str, Any]) -> Iterator[Trouble]:
+    """Yield the troubles of one part: a watch with a problem, or rules whose runs are held."""
     reasons = status.get("reasons")
     if part.startswith(_WATCH) and isinstance(reasons, dict):
         subject = f"sluice.watch.{part.removeprefix(_WATCH)}"

@@ -64,6 +64,7 @@ class ArchiveExpiry:
         return count
 
     def _expire(self, archive: bytes, before: float | None, mib: float | None) -> int:
+        """Delete files older than ``before``, and the oldest ones above ``mib``; return how many."""
         files = sorted(self._files(archive))
         excess = sum(file.size for file in files) - mib * _MIB if mib is not None else 0
         gone = 0
@@ -102,6 +103,7 @@ class ArchiveExpiry:
                 log.warning("an archive folder cannot be read", watch=self._folder.name, error=error.strerror)
 
     def _delete(self, file: _Archived) -> bool:
+        """Delete an archived file with its sidecar, unless it has changed since it was listed."""
         try:
             with self._folder.entered(file.directory, own_links=True) as directory:
                 place = FilePlace(directory, file.name)

@@ -78,6 +78,7 @@ class FileArchiver:
         return {"ready": True, **told({"not-archived": "; ".join(troubles), RETRYING: self._reading.trouble})}
 
     async def _read(self) -> None:
+        """Read how events ended, also those that another archiver took and did not acknowledge."""
         claim_at = 0.0
         while True:
             heed_cancellation()

@@ -134,6 +134,7 @@ class FolderArchiver:
         return self._cursor != 0
 
     def _put_away(self, due: Sequence[InFlight]) -> list[Settlement]:
+        """Archive the files of finished events as long as the lease is certain; return what their rows become."""
         settled = []
         for one in due:
             if not self.turn.certain:
@@ -177,6 +178,7 @@ class FolderArchiver:
         return self._concluded(one, done, ok=ok)
 
     def _kept(self, one: InFlight, *, ok: bool, state: State) -> Settlement:
+        """Return what the row of a file becomes that stays where it is, as its watch says."""
         assert one.row is not None  # noqa: S101 - for the type checker
         if not ok and self._mover.is_other(one.path, Version.parse(one.announced)):
             self.rescan()

@@ -157,6 +157,7 @@ class Arrivals:
         return _Ready(path, row, seen)
 
     async def _adopt(self, ready: Sequence[_Ready], epoch: int) -> list[Found]:
+        """Update the rows of files that were only touched; return those whose row has changed meanwhile."""
         files = [(one.path, one.row, str(one.seen.version)) for one in ready if one.row is not None]
         if not files:
             return []

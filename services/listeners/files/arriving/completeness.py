@@ -59,6 +59,7 @@ def readiness(folder: Folder, seen: Examined, past: Past) -> CompletenessWait | 
 
 
 def _auto(folder: Folder, seen: Examined, past: Past) -> CompletenessWait | None:
+    """Policy ``auto``: complete if nobody has it open for writing, or, where that is unknown, if it is unchanged."""
     if seen.writers is Writers.SOME:
         return CompletenessWait(WRITER_OPEN)
     if seen.version.size == 0:
@@ -70,6 +71,7 @@ def _auto(folder: Folder, seen: Examined, past: Past) -> CompletenessWait | None
 
 
 def _rename(folder: Folder, seen: Examined, past: Past) -> CompletenessWait | None:
+    """Policy ``rename``: complete once it was renamed to this name; if that is uncertain, once it has not changed."""
     if seen.writers is Writers.SOME:
         return CompletenessWait(WRITER_OPEN)
     # A rename sets the ctime, a write both: they are equal in a file that was written here, and also in one that was

@@ -134,6 +134,10 @@ class UnreadyFiles:
         }
 
     def _next(self, wait: CompletenessWait, entry: UnreadyFile, now: float) -> float | None:
+        """Return when an unready file is examined again; None if only an event can change that.
+
+        The more files wait, the less often each is examined.
+        """
         if wait.seconds is not None:
             return now + max(wait.seconds, 0.001)
         share = len(self._entries) / _LOOKS_A_SECOND

@@ -100,6 +100,7 @@ class Resolver:
                 pass
 
     def _reached(self, directory: bytes, parents: dict[bytes, bool]) -> bool:
+        """Return whether a scan enters this directory: none of its parents is a link or excluded."""
         if not directory:
             return True
         if not self._folder.source.recursive:

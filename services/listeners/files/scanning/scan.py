@@ -142,6 +142,7 @@ class Scan:
                 self.report.uncovered.append(path)
 
     def _is_arrival(self, path: bytes, kind: Kind, status: os.stat_result) -> bool:
+        """Return whether this is a file to be announced; note temporary files, markers and links."""
         report = self.report
         if stat.S_ISREG(status.st_mode):
             if kind is Kind.ARRIVAL:

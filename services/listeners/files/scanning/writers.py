@@ -50,6 +50,7 @@ def held_off(descriptor: int) -> Iterator[Writers]:
 
 
 def _hold_off(descriptor: int) -> Writers:
+    """Return whether somebody has the file open for writing, which the kernel tells by refusing a lease."""
     if not _SUPPORTED:
         return Writers.UNKNOWN
     try:

@@ -89,6 +89,7 @@ class DiskWatch:
         ]
 
     def _look(self) -> dict[str, tuple[int, int]]:
+        """Return the free and whole bytes of the disk of each folder."""
         found = {}
         for name, folder in self.folders.items():
             try:

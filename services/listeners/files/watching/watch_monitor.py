@@ -215,6 +215,7 @@ class WatchMonitor:
         self.rescan()
 
     def _from_thread(self, loop: asyncio.AbstractEventLoop, watcher: Watcher, paths: Sequence[str]) -> None:
+        """Pass changes on from the watcher's thread to the event loop, with paths relative to the folder."""
         root = self.folder.root + b"/"
         encoded = [os.fsencode(path) for path in paths]
         below = [path[len(root) :] for path in encoded if path.startswith(root)]
@@ -226,6 +227,7 @@ class WatchMonitor:
             loop.call_soon_threadsafe(self._wake.set)  # the folder itself changed: check at once
 
     def _take(self, watcher: Watcher, paths: Sequence[bytes]) -> None:
+        """Pass changes on, and note that the watcher works if its cookie is among them."""
         if watcher is not self._watcher and self._watcher is not None:
             return  # a watcher that was replaced; a scan followed
         self._rearm_pause = _FIRST_REARM_SECONDS
@@ -295,6 +297,7 @@ class WatchMonitor:
         return not self._asked_at or now - self._asked_at >= self.folder.settings.cookie_seconds
 
     def _condition(self, kind: str, sentence: str | None) -> None:
+        """Note a problem of one kind, or with None its end; log only changes."""
         before = self._problems.get(kind)
         if sentence is None:
             if self._problems.pop(kind, None) is not None:

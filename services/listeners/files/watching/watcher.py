@@ -76,6 +76,7 @@ class Watcher:
 
 
 def _inotify_descriptors() -> set[int]:
+    """Return the descriptors of this process that are inotify instances."""
     try:
         names = os.listdir("/proc/self/fd")
     except OSError:

@@ -160,9 +160,9 @@ def _refused_errors(errors: list[tuple[str, str]], label: str) -> RefusedFile:
     shown = ", ".join(f"{place} {content(text)}" for place, text in errors[:_SHOWN])
     more = f" and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
     unknown = any(text == UNKNOWN for _, text in errors)
-    mend = "save it with Excel or LibreOffice, which calculates them" if unknown else "mend the formulas"
+    remedy = "save it with Excel or LibreOffice, which calculates them" if unknown else "correct the formulas"
     return RefusedFile(
-        f"{label}: cells show errors and have no values ({shown}{more}): {mend}, or let a contract's schema "
+        f"{label}: cells show errors and have no values ({shown}{more}): {remedy}, or let a contract's schema "
         f'take them for missing: `missingValues: ["", "{content(errors[0][1])}"]`'
     )
 

@@ -68,7 +68,7 @@ class Extent:
     def has_error(self, row: int, column: int, shown: re.Match[bytes] | None, member: Member) -> None:
         """Note an error in this cell, shown as the first group of ``shown``. Raises `RefusedFile` for too many."""
         if len(self.errors) >= _MOST_ERRORS:
-            raise RefusedFile(f"{member.label} has more than {_MOST_ERRORS} cells with errors: mend its formulas")
+            raise RefusedFile(f"{member.label} has more than {_MOST_ERRORS} cells with errors: correct its formulas")
         self.errors[row, column] = shown.group(1).decode(errors="replace") if shown else "an error"
 
     def is_unknown(self, row: int, column: int, member: Member) -> None:

@@ -90,7 +90,7 @@ def not_utf8(member: Member, text: bytes, first_line: int, encoding: TextEncodin
     shown = text[start:].splitlines()[0]
     where = f"line {line}: byte 0x{text[at]:02X} is not UTF-8"
     if encoding.why == "named in the contract":
-        raise RefusedFile(f"{member.label}, {where}, as the contract says: mend the file or the line `encoding:`")
+        raise RefusedFile(f"{member.label}, {where}, as the contract says: correct the file or the line `encoding:`")
     _refuse(member, where, _readings(shown[max(0, at - start - 20) :], _guesses(text)))
 
 
@@ -166,7 +166,7 @@ class _Transcoded(io.RawIOBase):
                 before = getattr(error, "object", b"")[: getattr(error, "start", 0)]
                 line = self._lines + before.decode(self._encoding, errors="ignore").count("\n")
                 raise RefusedFile(
-                    f"{self._label}, about line {line}: {error}; mend the file, or the line `encoding:` of the contract"
+                    f"{self._label}, about line {line}: {error}; correct the file, or the contract's `encoding:`"
                 ) from error
             self._lines += text.count("\n")
             if not piece:
