@@ -13,6 +13,8 @@ from sluice.loading.showing import content
 
 _PIECE: Final = 64 * 1024
 _BLANK: Final = " \t\r\n"
+_CUT_OFF: Final = 2
+"""A number that is cut off goes on for so many characters behind what is a number already."""
 
 
 class DuplicateKey(ValueError):
@@ -91,8 +93,11 @@ class Scanner:
                 raise self._refused("it nests its values too deeply") from error
             except ValueError as error:  # a duplicate key, a number of thousands of digits
                 raise self._refused(str(error)) from error
-            if end < len(self._buffer) or isinstance(value, dict | list) or not self._fill():
-                self._skip(end - self._at)
+            # Of a number cut off, as 1.5e+, the decoder takes what is one, as 1.5: only what stands behind it tells.
+            near_end = isinstance(value, int | Decimal) and end + _CUT_OFF >= len(self._buffer)
+            length = end - self._at
+            if not near_end or not self._fill():
+                self._skip(length)
                 return line, value
 
     def elements(self) -> Iterator[tuple[int, Any]]:
