@@ -27,7 +27,7 @@ class FieldChecks:
         self._said = one.constraints
         self._type = type_
         if (pa.types.is_string(type_) or pa.types.is_boolean(type_)) and any(
-            value for *_, value in _limits(self._said)
+            value is not None for *_, value in _limits(self._said)
         ):
             raise ValueError(f"a minimum or maximum is for numbers and times, and {one.name!r} is {one.type}")
         self.required = one.constraints.required or key
@@ -78,10 +78,14 @@ class FieldChecks:
             if found.bad is not None:
                 raise ValueError(f"{said} {found.reason}")
             return pc.cast(found.values, self._type)
+        values = [_plain(value, self._type) for value in said]
         try:
-            return pa.array([_plain(value, self._type) for value in said], self._type)
+            limits = pa.array(values, self._type)
         except (pa.ArrowException, TypeError) as error:
             raise ValueError(f"{said} is not of the type {one.type}") from error
+        if limits.to_pylist() != values:  # Arrow makes 1 of 1.5
+            raise ValueError(f"{said} is not of the type {one.type}")
+        return limits
 
 
 def _plain(value: Any, type_: pa.DataType) -> Any:
