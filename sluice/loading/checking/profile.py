@@ -25,6 +25,7 @@ class ColumnProfile:
         self._sampled = 0
         self._least: Any = None
         self._most: Any = None
+        self._ordered = True
         self.rows = 0
         self.nulls = 0
 
@@ -34,13 +35,19 @@ class ColumnProfile:
         self.nulls += values.null_count
         if self._secret:
             return
-        if pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_temporal(values.type):
-            ends = _ends(values)
-            self._least = min((one for one in (self._least, ends["min"]) if one is not None), default=None)
-            self._most = max((one for one in (self._most, ends["max"]) if one is not None), default=None)
+        if self._ordered and _has_ends(values.type):
+            self._note_ends(_ends(values))
         if self._counts is not None and self._sampled < SAMPLED_ROWS and not pa.types.is_nested(values.type):
             self._sampled += len(values)
             self._counts = _added(self._counts, pc.value_counts(values.drop_null()))
+
+    def _note_ends(self, ends: dict[str, Any]) -> None:
+        least = [one for one in (self._least, ends["min"]) if one is not None]
+        most = [one for one in (self._most, ends["max"]) if one is not None]
+        try:
+            self._least, self._most = min(least, default=None), max(most, default=None)
+        except TypeError:  # numbers in one file of an archive and times in another: together they are text
+            self._least, self._most, self._ordered = None, None, False
 
     @property
     def empty_share(self) -> float:
@@ -56,6 +63,10 @@ class ColumnProfile:
         if most and most[0]["counts"] > 1:
             found["top"] = {visible(str(one["values"]), 40): one["counts"] for one in most}
         return found
+
+
+def _has_ends(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_temporal(type_))
 
 
 def _ends(values: pa.Array) -> dict[str, Any]:
