@@ -38,7 +38,10 @@ _XLSX_UNKNOWN: Final = re.compile(
 )
 """A formula, no value, and the end of the cell."""
 _XLSX_MERGED: Final = re.compile(rb"""\sref\s*=\s*["']([A-Z]+(\d+):[A-Z]+(\d+))["']""")
-_XLSX_VALUE: Final = re.compile(rb"<(?:[\w.-]+:)?v>([^<]*)<")
+_XLSX_VALUE: Final = re.compile(
+    rb"\s*(?:<(?:[\w.-]+:)?f(?:\s[^>]*)?(?:/>|>[^<]*</[^>]*>)\s*)?<(?:[\w.-]+:)?v(?:\s[^>]*)?>([^<]*)<"
+)
+"""What stands in the cell itself, behind its formula."""
 _ODS_TAG: Final = re.compile(rb"<(/?)table:(table|table-row|table-cell|covered-table-cell)((?:\s[^>]*)?/?)>")
 _ODS_NAME: Final = re.compile(rb"""\stable:name\s*=\s*["']([^"']*)["']""")
 _ODS_REPEATED: Final = re.compile(rb"""\stable:number-(?:rows|columns)-repeated\s*=\s*["'](\d{1,12})["']""")
@@ -181,7 +184,8 @@ def _xlsx_extent(xml: IO[bytes], member: Member) -> Extent:
         if column >= width:
             width = column + 1
         if b"e" in attributes and _XLSX_ERROR.search(attributes):
-            extent.has_error(row, column, _XLSX_VALUE.search(tag.string, tag.end(), tag.end() + _LONGEST_TAG), member)
+            empty = attributes.endswith(b"/")
+            extent.has_error(row, column, None if empty else _XLSX_VALUE.match(tag.string, tag.end()), member)
         elif _is_unknown(tag, attributes):
             extent.is_unknown(row, column, member)
     extent.height, extent.width = height, width
