@@ -100,10 +100,13 @@ class Mover:
             return _failed(error)
 
     def is_other(self, path: bytes, version: Version) -> bool:
-        """Whether another version than ``version`` lies at ``path``."""
-        with ExitStack() as stack:
-            file = self._file(stack, path, "")
-            return file is not None and file.is_there(version) is MoveResult.CHANGED
+        """Whether another version than ``version`` lies at ``path``; false where that cannot be seen."""
+        try:
+            with ExitStack() as stack:
+                file = self._file(stack, path, "")
+                return file is not None and file.is_there(version) is MoveResult.CHANGED
+        except OSError:
+            return False
 
     def drop_marker(self, marker: bytes, version: str) -> None:
         """Delete a used marker, unless it was written again since."""
