@@ -1,4 +1,4 @@
-"""Events, rules and strategies that the tests of the domain share."""
+"""Events, rules, templates and strategies that the tests of the domain share."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 from events.event import Event
 from events.rule import Rule, RuleSet
 from events.rule_model import RuleSpec
+from events.rule_parts import EVENT_KEYS
+from events.template import Expression, view
+from events.template_check import Names
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+NAMES: Names = {"event": EVENT_KEYS, "events": None}
 
 
 def event(type_: str = "order.created", **fields: Any) -> Event:
@@ -28,6 +32,15 @@ def running(**keys: Any) -> Rule:
 
 def rules(*specs: dict[str, Any]) -> RuleSet:
     return RuleSet(running(**{"name": f"r{index}", **spec}) for index, spec in enumerate(specs))
+
+
+def scope(data: Any = None, **fields: Any) -> dict[str, Any]:
+    seen = view(event(data=data, **fields))
+    return {"event": seen, "events": [seen]}
+
+
+def value_of(source: str, data: Any = None) -> Any:
+    return Expression(source, NAMES).value(scope(data))
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=20)
@@ -49,3 +62,20 @@ events = st.builds(
     data=json_values | st.fixed_dictionaries({"size": json_values, "name": json_values}),
     extensions=st.dictionaries(st.from_regex(r"[a-z0-9]{1,8}", fullmatch=True), st.booleans() | texts, max_size=2),
 )
+
+DATA = {
+    "path": "/in/box/Sales 2026.csv.gz",
+    "name": "straße",
+    "n": 7.25,
+    "rows": [{"k": "b", "v": 2}, {"k": "a", "v": 1}, {"k": "b", "v": 3}],
+    "tags": ["b", "a", "b"],
+    "odd": ["1", None, 3],
+    "at": "2026-03-01T12:30:05+01:00",
+    "empty": [],
+    "map": {"x": 1, "y": 2},
+}
+"""What the tests of filters work on."""
+
+
+def evaluated(source: str) -> Any:
+    return Expression(source, dict.fromkeys(DATA)).value(DATA)
