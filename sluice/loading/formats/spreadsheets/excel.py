@@ -189,7 +189,7 @@ def _look(rows: Iterator[Row], width: int) -> tuple[list[set[str]], list[tuple[s
 
 def _kind(cell: Any) -> str:
     kind = _KINDS.get(type(cell), "text")
-    if kind == "number" and cell == int(cell) and abs(cell) <= _LARGEST_EXACT:
+    if kind == "number" and abs(cell) <= _LARGEST_EXACT and cell == int(cell):  # which no infinite number is, nor NaN
         return "integer"
     return kind
 
