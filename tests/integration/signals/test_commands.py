@@ -10,12 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis as redis_py
 
-import sluice
-from events.signal import parse_signal
-from events.untrusted_json import Limits
-from services.store.connection import AsyncRedis
 from tests.integration.signals.conftest import Desk, new_key
 from tests.support.warm import run_module
 
@@ -81,23 +76,3 @@ async def test_a_signal_that_nobody_looks_at_is_said_to_be_recorded(submission: 
     code, _, err = await commands("signals", "send", "--key", new_key(), "--wait", "0.3")
     assert code == 1
     assert "recorded" in err
-
-
-async def test_the_library_puts_signals_and_events_on_their_streams(redis: AsyncRedis, valkey_url: str) -> None:
-    with redis_py.Redis.from_url(valkey_url) as client:
-        signal_id = sluice.send_signal(
-            key="k", input={"n": 1}, by="ann", redis=client, deliver="one", stream="sluice.resume.test"
-        )
-        event_id = sluice.publish("order.made", {"n": 1}, url=valkey_url, subject="s", stream="sluice.events.test")
-        (_, fields), *_ = client.xrange("sluice.resume.test")
-        (_, event), *_ = client.xrange("sluice.events.test")
-    signal = parse_signal(fields[b"event"], limits=Limits())
-    assert (signal.id, signal.key, signal.by, signal.deliver) == (signal_id, "k", "ann", "one")
-    assert json.loads(event[b"event"])["id"] == event_id
-
-
-def test_the_library_says_what_is_missing() -> None:
-    with pytest.raises(ValueError, match="exactly one"):
-        sluice.send_signal(key="k", run_id="r")
-    with pytest.raises(ValueError, match="SLUICE_REDIS_URL"):
-        sluice.send_signal(key="k")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from pydantic import ValidationError
 
 from config.paths import PathTemplate, check_path_glob
-from config.sources import FilesSource
 
 
 @pytest.mark.parametrize(
@@ -67,35 +63,3 @@ def test_a_usable_glob_is_let_through(glob: str) -> None:
 def test_a_glob_that_cannot_match_or_leads_out_is_refused(glob: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         check_path_glob(glob)
-
-
-@pytest.mark.parametrize(
-    ("options", "fault"),
-    [
-        ({"include": []}, "no file would ever match"),
-        ({"include": ["[a"]}, "without its pair"),
-        ({"done": "x", "failed": "x"}, "the same folder"),
-        ({"done": "../elsewhere"}, "not a name for a folder"),
-        ({"done": "."}, "not a name for a folder"),
-        ({"failed": ".."}, "not a name for a folder"),
-        ({"failed": ""}, "not a name for a folder"),
-        ({"marker": "done"}, "`{name}`"),
-        ({"marker": "{name}"}, "`{name}`"),
-        ({"marker": "x/{name}.done"}, "`{name}`"),
-        ({"marker": "{name}{stem}"}, "`{name}`"),
-        ({"rerun": "content", "sha256": "never"}, "compares contents"),
-        ({"data": {"path": "x"}}, "set by the listener itself"),
-        ({"data": {"x": {"__prefect_kind": "jinja"}}}, "__prefect_kind"),
-        ({"data": {"a": 1}, "template": "{a}"}, "both set a"),
-        ({"template": "{a"}, "brace"),
-        ({"type": ""}, "at least 1 character"),
-        ({"ready": "soon"}, "auto"),
-        ({"stable_seconds": 0}, "greater than 0"),
-        ({"quiet_ms": -1}, "greater than or equal to 0"),
-        ({"recursiv": True}, "Extra inputs"),
-        ({"path": "caf\udce9"}, "not UTF-8"),
-    ],
-)
-def test_a_watch_that_makes_no_sense_is_refused(options: dict[str, Any], fault: str) -> None:
-    with pytest.raises(ValidationError, match=fault):
-        FilesSource(**{"path": "/in", **options})

@@ -3,54 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import pytest
 
-from config.api import ApiSettings
-from config.settings import ResumerSettings, Settings
-from events.dead_letter import DeadLetter
 from events.signal import ResumeSignal
-from services.api.build import build_routers
 from services.listeners.http import callers
 from services.listeners.http.bodies import CLOUDEVENT
-from services.prefect_api.client import PrefectApi
-from services.signals.submission import SignalSubmission
 from services.store.access.tokens import AccessTokens
-from services.store.connection import AsyncRedis, connect_sync
+from services.store.connection import AsyncRedis
 from services.store.dead_letters import DeadLetters
-from services.store.signals.signals import SignalStore
 from tests.support.sources import cloudevent
-from tests.unit.services.listeners.http.serving import LIMITS, Site, post, serving
-
-NOW = datetime.now(UTC)
+from tests.unit.services.api.serving import NOW, api, letter
+from tests.unit.services.listeners.http.serving import post
 
 
 @pytest.fixture(autouse=True)
 def _read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callers, "REFRESH_SECONDS", 0.0)
-
-
-@asynccontextmanager
-async def api(redis: AsyncRedis, valkey_url: str) -> AsyncIterator[tuple[Site, httpx.AsyncClient, SignalSubmission]]:
-    async def no_prefect() -> PrefectApi:
-        raise AssertionError("nothing here asks Prefect")
-
-    settings = Settings()
-    rq_redis = connect_sync(valkey_url, settings.redis)
-    store = SignalStore(redis, ResumerSettings())
-    submission = SignalSubmission(store=store, rq_redis=rq_redis, limits=LIMITS)
-    routers = build_routers(redis, settings, submission, no_prefect, None)
-    site = Site(redis, ApiSettings(token="own"), tokens=AccessTokens(redis), routers=routers)
-    async with serving(site) as client:
-        client.headers["authorization"] = "Bearer own"
-        yield site, client, submission
-    rq_redis.close()
 
 
 async def paged(client: httpx.AsyncClient, path: str, **params: Any) -> list[list[dict[str, Any]]]:
@@ -64,12 +35,6 @@ async def paged(client: httpx.AsyncClient, path: str, **params: Any) -> list[lis
         cursor = answer.json()["next"]
         if cursor is None:
             return pages
-
-
-def letter(number: int, **more: Any) -> DeadLetter:
-    at = NOW + timedelta(seconds=number // 3)  # several fail at one moment
-    fields = {"kind": "message", "code": "not-json", "reason": "no", "source": "shop", "raw": b'{"n": 1}'}
-    return DeadLetter(id=f"letter{number:02}", first_failed=at, last_failed=at, **{**fields, **more})
 
 
 async def test_events_come_in_pages_while_others_arrive(redis: AsyncRedis, valkey_url: str) -> None:
@@ -148,27 +113,6 @@ async def test_a_token_reads_what_its_limits_have_and_finds_nothing_else(redis: 
     }
     assert hidden == [404, 404]
     assert acts == [403, 403, 403]
-
-
-async def test_events_and_letters_are_replayed_and_letters_discarded(redis: AsyncRedis, valkey_url: str) -> None:
-    await DeadLetters(redis).add(letter(1))
-    await DeadLetters(redis).add(letter(2))
-    async with api(redis, valkey_url) as (site, client, _):
-        event_id = "with/slash and ?"
-        await post(client, "/events", cloudevent(event_id), CLOUDEVENT)
-        again = await client.post(f"/events/{quote(event_id, safe='')}/replay", json={"rerun": True})
-        refused = await client.post("/dead-letters/letter01/replay", json={"set": {"n": 2}})
-        replayed = await client.post("/dead-letters/letter01/replay", json={"set": {"n": 2}, "type": "order"})
-        discarded = await client.delete("/dead-letters/letter02")
-        gone = await client.delete("/dead-letters/letter02")
-        events = await site.door.events()
-    assert again.json()["events"] == 1
-    assert again.json()["rerun"]
-    assert (refused.status_code, refused.json()["code"]) == (400, "not-a-cloudevent")
-    assert (replayed.status_code, discarded.status_code, gone.status_code) == (200, 200, 404)
-    assert [event["id"] for event in events] == [event_id, event_id, "letter01"]
-    assert (events[-1]["type"], events[-1]["data"]) == ("order", {"n": 2})
-    assert await DeadLetters(redis).count() == 0
 
 
 async def test_filters_are_parameters_and_no_body(redis: AsyncRedis, valkey_url: str) -> None:

@@ -87,25 +87,6 @@ def test_what_there_is_not_is_unset(checkout: Path, tmp_path: Path) -> None:
     assert f"export SLUICE_REDIS_URL={shlex.quote('redis://127.0.0.1:1/0')}" in lines
 
 
-def test_passwords_of_the_home_are_not_for_another_server(checkout: Path, home: Path) -> None:
-    """A server that the environment names gets what the environment holds for it."""
-    found = json.loads(sluice(checkout, home, "env", "--json", PREFECT_API_URL="http://127.0.0.1:9/api").stdout)
-    assert found["PREFECT_API_URL"] == "http://127.0.0.1:9/api"
-    assert found["PREFECT_API_AUTH_STRING"] is None
-    same = json.loads(sluice(checkout, home, "env", "--json", PREFECT_API_URL="http://127.0.0.1:4200/api").stdout)
-    assert same["PREFECT_API_AUTH_STRING"] == AUTH
-
-
-def test_a_password_beside_the_url_becomes_part_of_it(checkout: Path, home: Path) -> None:
-    servers = {
-        "SLUICE_REDIS_URL": "rediss://redis.example/1",
-        "SLUICE_REDIS__PASSWORD": "p@ss/",
-        "SLUICE_REDIS__USERNAME": "ada",
-    }
-    found = json.loads(sluice(checkout, home, "env", "--json", **servers).stdout)
-    assert found["SLUICE_REDIS_URL"] == "rediss://ada:p%40ss%2F@redis.example/1"
-
-
 def test_where_nothing_runs_it_says_so(checkout: Path, tmp_path: Path) -> None:
     answer = sluice(checkout, tmp_path / "none", "env")
     assert (answer.returncode, answer.stdout) == (2, "")

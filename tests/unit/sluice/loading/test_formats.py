@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.unit.sluice.loading.reading import refusal, rows, seen, written
+from tests.unit.sluice.loading.readings import refusal, rows, seen, written
 from tests.unit.sluice.loading.spreadsheets import row, text, write_xlsx
 
 

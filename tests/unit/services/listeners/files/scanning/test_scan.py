@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from config.settings import FileSettings
 from config.sources import FilesSource
 from services.listeners.files.folder import Folder
 from services.listeners.files.names import Names
-from services.listeners.files.scanning.resolve import Resolver
 from services.listeners.files.scanning.scan import Found, Scan, memory_of
 
 
@@ -71,23 +69,3 @@ def test_a_folder_that_is_not_there_is_no_complete_scan(box: Path) -> None:
     scan = Scan(folder, names, frozenset(), below=b"gone")
     assert _all(scan) == []
     assert not scan.report.complete
-
-
-def test_paths_are_resolved_as_a_scan_would_find_them(box: Path) -> None:
-    folder, names = _parts(box)
-    paths = [*(os.fsencode(path.relative_to(box)) for path in box.rglob("*")), b"gone.csv", b"../outside.csv"]
-    resolved = Resolver(folder, names).resolve(paths)
-    assert sorted(one.path for one in resolved.found) == [b"a.csv", b"deep/d.csv", b"deep/deeper/e.csv"]
-    assert (resolved.temporary, resolved.links, resolved.uncovered) == ([b"c.csv.part"], [b"link.csv"], [b"b.txt"])
-    assert sorted(resolved.directories) == [b"deep", b"deep/deeper"]
-    assert b"gone.csv" in resolved.gone
-
-
-@pytest.mark.parametrize(("template", "marker"), [("{name}.done", "a.csv.done"), ("{stem}.ok", "a.ok")])
-def test_a_marker_is_resolved_to_its_file(box: Path, template: str, marker: str) -> None:
-    folder, names = _parts(box, ready="marker", marker=template)
-    (box / marker).write_text("")
-    (box / marker.replace("a", "z")).write_text("")
-    resolved = Resolver(folder, names).resolve([marker.encode(), marker.replace("a", "z").encode()])
-    assert [one.path for one in resolved.found] == [b"a.csv"]
-    assert (resolved.owned_markers, resolved.orphan_markers) == ([marker.encode()], [marker.replace("a", "z").encode()])

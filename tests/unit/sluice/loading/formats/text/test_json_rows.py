@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.loading.formats.columnar.nested import json_text
-from tests.unit.sluice.loading.reading import refusal, rows, seen, table, written
+from tests.unit.sluice.loading.readings import refusal, rows, seen, table, written
 
 
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.NDJSON", "x.Json"])

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tests.unit.sluice.loading.reading import refusal, rows, seen, table, written
+from tests.unit.sluice.loading.readings import refusal, rows, seen, table, written
 from tests.unit.sluice.loading.spreadsheets import number, row, text, write_ods, write_xlsx
 
 DATA = Path(__file__).parent / "data"
@@ -320,3 +320,9 @@ def test_rows_below_the_first_one_of_merged_cells_are_told(tmp_path: Path, kind:
     (told,) = reading.notes
     assert "merged cells (A2" in told
     assert "B2" not in told
+
+
+@pytest.mark.parametrize("value", ["INF", "-inf", "NaN", "1e999"])
+def test_a_number_that_is_none_ends_nothing(tmp_path: Path, value: str) -> None:
+    path = xlsx(tmp_path, HEAD, row(number("1"), text("a")), row(number(value), text("b")))
+    assert rows(path)[0]["id"] in {1.0, "1"}

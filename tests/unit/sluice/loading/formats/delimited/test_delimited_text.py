@@ -14,7 +14,7 @@ from sluice.budgets import Budget
 from sluice.errors import OverBudget
 from sluice.loading.errors import AmbiguousFile
 from sluice.loading.formats.delimited import blocks as blocks_module
-from tests.unit.sluice.loading.delimited.reading import bad, reading, refusal, table
+from tests.unit.sluice.loading.formats.delimited.reading import bad, reading, refusal, table
 
 
 def test_quotes_line_breaks_and_blank_lines_are_read_as_spreadsheets_write_them(written: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sluice.loading.errors import AmbiguousFile
-from tests.unit.sluice.loading.delimited.reading import reading, refusal, table
+from tests.unit.sluice.loading.formats.delimited.reading import reading, refusal, table
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])

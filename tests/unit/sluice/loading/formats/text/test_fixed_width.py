@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.sluice.loading.reading import refusal, rows, seen, table, written
+from tests.unit.sluice.loading.readings import refusal, rows, seen, table, written
 
 
 def contract(*fields: dict[str, Any], **dialect: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.sluice.loading.delimited.reading import OPEN
+from tests.unit.sluice.loading.formats.delimited.reading import OPEN
 
 
 @pytest.fixture(autouse=True)

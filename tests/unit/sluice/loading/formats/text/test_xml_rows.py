@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.unit.sluice.loading.reading import refusal, rows, seen, table, written
+from tests.unit.sluice.loading.readings import refusal, rows, seen, table, written
 
 CONTRACT = {"sluice": {"row_tag": "item"}}
 ORDERS = """<?xml version="1.0" encoding="UTF-8"?>
