@@ -129,4 +129,4 @@ def test_a_rules_test_names_an_event_and_what_must_come_of_it(test: dict[str, An
 
 def test_nothing_changes_once_it_was_read() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        spec().priority = 5  # type: ignore[misc]
+        spec().priority = 5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import socket
@@ -21,11 +20,10 @@ import pytest
 import sluice.files
 import sluice.system_calls
 from sluice import FileChanged, FileRefused, open_file
-from sluice.system_calls import open_beneath
 
 SECRET = b"client_secret"
-ATTEMPTS = 2_000
 
+ATTEMPTS = 2_000
 
 LINKING = """
 import os, sys
@@ -70,19 +68,6 @@ def put(path: Path, content: bytes = b"a\n1\n") -> Path:
 def content(file: Any, **options: Any) -> bytes:
     with open_file(file, **options) as opened:
         return opened.read()
-
-
-@pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="Linux only")
-def test_this_kernel_has_the_call_that_the_other_tests_take_away(inbox: Path) -> None:
-    put(inbox / "a.csv")
-    directory = os.open(inbox, os.O_PATH)
-    try:
-        descriptor = sluice.system_calls.openat2(directory, b"a.csv")
-    finally:
-        os.close(directory)
-    if descriptor is None:
-        pytest.skip("the kernel has no openat2")
-    os.close(descriptor)
 
 
 class TestAFile:
@@ -348,16 +333,6 @@ class TestADropperWhoSwaps:
 
         with swapping(to_link, back):
             assert self.attempts(path) <= {b"a\n1\n"}
-
-
-@pytest.mark.parametrize("kernel", [True, False])
-@pytest.mark.parametrize(
-    "relative", [b"", b".", b"..", b"../secret.csv", b"a/../../secret.csv", b"/etc/passwd", b"a//b"]
-)
-def test_a_path_with_a_way_out_is_no_path_below(inbox: Path, relative: bytes, *, kernel: bool) -> None:
-    with pytest.raises(OSError, match="ross-device") as caught:
-        open_beneath(os.fsencode(inbox), relative, kernel=kernel)
-    assert caught.value.errno == errno.EXDEV
 
 
 def test_descriptors_are_not_left_open(inbox: Path, way: str) -> None:

@@ -103,4 +103,4 @@ def test_a_signal_carries_all_that_it_is_given(client: Redis) -> None:
 @pytest.mark.parametrize("whom", [{}, {"key": "k", "run_id": "r"}])
 def test_a_signal_is_for_a_key_or_for_a_run(whom: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="exactly one of `key` and `run_id`"):
-        sluice.send_signal(**whom)  # type: ignore[arg-type]
+        sluice.send_signal(**whom)

@@ -44,6 +44,7 @@ SAID = [
     ("3 is eq(3)", True),
     ("true is number", False),
     ("3 is float", False),
+    ("0 is false", False),
     ("name is none", False),
 ]
 

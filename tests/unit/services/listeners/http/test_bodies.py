@@ -73,7 +73,7 @@ async def test_a_sender_that_hangs_up_gives_its_place_back() -> None:
         raise ConnectionResetError
 
     gone = request()
-    gone.stream = chunks  # type: ignore[method-assign]
+    gone.stream = chunks
     for _ in range(3):
         with pytest.raises(ConnectionResetError):
             await read_body(gone, MIB, SETTINGS)

@@ -41,7 +41,7 @@ def test_bad_rows_are_left_out_with_value_and_reason() -> None:
         BadRow(12, "n", "x", "is not an integer of 64 bits"), BadRow(13, "n", "0", "is below 1")
     ]  # fmt: skip
     assert found.refused.to_pylist() == [{"n": "x", "s": "b"}, {"n": "0", "s": "c"}]
-    assert (found.rows.to_pylist(), found.places().to_pylist()) == ([10, 13], [11, 14])  # type: ignore[union-attr]
+    assert (found.rows.to_pylist(), found.places().to_pylist()) == ([10, 13], [11, 14])
 
 
 def test_rows_have_the_lines_that_the_reader_knows() -> None:

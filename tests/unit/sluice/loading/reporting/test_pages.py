@@ -14,7 +14,7 @@ BAD = BadRows(2, 8, [{"place": "a.csv, line 3", "column": "n", "value": "x|y", "
 
 
 def report(**more: object) -> LoadReport:
-    return LoadReport(**{"file": "a.csv", "table": "orders", "mode": "append", "rows": 1200, **more})  # type: ignore[arg-type]
+    return LoadReport(**{"file": "a.csv", "table": "orders", "mode": "append", "rows": 1200, **more})
 
 
 @pytest.mark.parametrize(("table", "key"), [("orders", "orders"), ("orders_2026", "orders-2026"), ("a1_b2", "a1-b2")])

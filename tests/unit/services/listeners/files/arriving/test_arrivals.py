@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from services.listeners.files.arriving.arrivals import Arrivals
 from services.listeners.files.arriving.completeness import CHANGING, NO_MARKER
 from services.listeners.files.arriving.unready_files import UnreadyFiles
 from services.listeners.files.scanning.scan import memory_of
@@ -136,7 +137,7 @@ async def test_content_that_ran_before_gets_no_event_where_that_is_wanted(watche
 
 async def test_what_is_forgotten_meanwhile_is_not_remembered(watched: Make) -> None:
     watch = watched()
-    arrivals = watch.arrivals(trust_clock=lambda: arrivals.forget_settled() is None)
+    arrivals: Arrivals = watch.arrivals(trust_clock=lambda: arrivals.forget_settled() is None)
     found = watch.put("a.csv")
     assert await arrivals.consider([found]) == 1
     assert arrivals.settled == set()

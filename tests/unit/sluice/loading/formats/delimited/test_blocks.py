@@ -15,7 +15,7 @@ from sluice.loading.formats.delimited.blocks import Blocks, count_lines
 
 
 def blocks(text: bytes, **budget: int) -> Blocks:
-    return Blocks(io.BufferedReader(io.BytesIO(text)), Budget(**budget), "x.csv", quote=b'"')  # type: ignore[arg-type]
+    return Blocks(io.BufferedReader(io.BytesIO(text)), Budget(**budget), "x.csv", quote=b'"')
 
 
 def cut(text: bytes, size: int, **budget: int) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""What happens beyond runs is told in Prefect's event feed, and the overview is kept current there."""
+"""What happens beyond runs is told in Prefect's event feed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ from events.dead_letter import DeadLetter
 from events.errors import TransientError
 from services.operations.health import REMEMBERED_SECONDS
 from services.operations.in_prefect import feed as feed_module
-from services.operations.in_prefect.artifact import MarkdownArtifact
 from services.operations.in_prefect.feed import PrefectFeed
 from services.operations.in_prefect.feed_state import FeedState, write_feed_state
-from services.operations.in_prefect.overview_job import OverviewJob
 from services.operations.in_prefect.parts import in_prefect
 from services.operations.readiness import read_readiness
 from services.operations.reporter import Reporter
@@ -34,7 +32,9 @@ from services.store.lease import Lease
 from tests.support.waiting import eventually
 
 WATCH = {"path": "/data/inbox", "in_flight": 1, "done": 7, "failed": 2}
+
 SETTINGS = Settings(expected_roles=("listeners",))
+
 GONE = {"watch-gone": "/data/inbox is not there"}
 
 
@@ -229,43 +229,3 @@ async def test_while_prefect_is_away_no_more_is_kept_than_fits(
     await feed.turn()
     assert feed.status() == {"told": 5, "waiting": 0, "dropped": 8}
     await told(prefect, f"sluice.dead-letter.{mine[-1].id}", 1)
-
-
-async def shown(prefect: PrefectApi, key: str) -> dict[str, Any]:
-    """The only artifact with that key."""
-    (found,) = await prefect.request("POST", "/artifacts/filter", json={"artifacts": {"key": {"any_": [key]}}})
-    return dict(found)
-
-
-async def test_the_overview_is_one_page_that_is_written_when_it_changes(redis: AsyncRedis, prefect: PrefectApi) -> None:
-    role, key = Role(redis), f"sluice-overview-{uuid.uuid4().hex[:8]}"
-    await role.report()
-    flow = await prefect.request("POST", "/flows/", json={"name": "parked"})
-    details = {"pause_key": "sluice-wait-1-o", "run_input_keyset": {"sluice_keys": '["order-7"]'}}
-    state = {"type": "PAUSED", "state_details": details}
-    run = await prefect.request("POST", "/flow_runs/", json={"flow_id": flow["id"], "name": "order 7", "state": state})
-    job = OverviewJob(
-        redis=redis,
-        prefect=prefect,
-        readiness=partial(read_readiness, redis, SETTINGS),
-        lease=Lease(redis, "overview", ttl_seconds=30),
-        artifact=MarkdownArtifact(prefect, key=key),
-        project="shop",
-    )
-    await job.turn()
-    await job.turn()
-    assert job.status()["written"] == 1
-    first = await shown(prefect, key)
-    assert "## Sluice: shop" in first["data"]
-    assert f"[order 7]({prefect.run_url(run['id'])}) | order-7 |" in first["data"]
-    assert "| inbox | /data/inbox | hears | 1 | 7 | 2 |" in first["data"]
-    await DeadLetters(redis).add(letter("shop", code="no-such-rule"))
-    await job.turn()
-    second = await shown(prefect, key)
-    assert second["id"] == first["id"]
-    assert "| no-such-rule | 1 | < 2 min | `sluice dead list --code no-such-rule` |" in second["data"]
-    await prefect.request("DELETE", f"/artifacts/{first['id']}")
-    await DeadLetters(redis).add(letter("shop", code="no-such-rule"))
-    await job.turn()
-    assert "| no-such-rule | 2 |" in (await shown(prefect, key))["data"]
-    await prefect.request("DELETE", f"/flow_runs/{run['id']}")
