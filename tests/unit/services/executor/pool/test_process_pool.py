@@ -91,6 +91,14 @@ class Peer:
                 if isinstance(message, kind):
                     return message
 
+    async def hears_before(self, kind: type[ProcessMessage]) -> list[type[ProcessMessage]]:
+        """The kinds of messages that come before one of this kind."""
+        kinds: list[type[ProcessMessage]] = []
+        async with asyncio.timeout(30):
+            while kind not in kinds:
+                kinds.append(type(from_line(await self._reader.readline())))
+        return kinds
+
     async def goes(self) -> None:
         self._writer.close()
         await self._writer.wait_closed()
@@ -285,7 +293,9 @@ async def test_at_the_end_a_run_that_waits_is_handed_back_at_once(bench: Bench) 
     ending = asyncio.create_task(bench.pool.end(finish_seconds=60))
     assert await fork_server.hears(Stop) == Stop()
     await waits.hears(HandBack)
-    assert not ending.done(), "a run that works has its time"
+    bench.pool.remember(OPTIONS)
+    assert HandBack not in await works.hears_before(OptionsRead), "a run that works has its time"
+    assert not ending.done()
     works.says(RunPaused(True))
     await works.hears(HandBack)
     for slot in (waits, works):

@@ -163,6 +163,15 @@ def test_a_run_that_another_slot_still_has_is_not_claimed_nor_settled(bench: Ben
     assert [type(message) for message in bench.heard.read()] == [SlotIdle], "the other slot hears of its states"
 
 
+def test_a_process_that_may_not_have_the_run_is_not_finalized_when_it_dies(bench: Bench) -> None:
+    other = Execution(RUN, "other", 1.0)
+    bench.executions.begin(other)
+    bench.plan = [()]
+    bench.execute()
+    assert [type(one) for one in bench.started] == [ExecuteRun]
+    assert bench.executions.all() == [other]
+
+
 def test_where_the_register_cannot_be_written_the_run_is_not_claimed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
