@@ -1,4 +1,4 @@
-"""`make lint`: a class name stands for one thing, no room or module outgrows its reader, no test waits without reason.
+"""`make lint`: a name stands for one thing, no room outgrows its reader, modules have tests, no test waits in vain.
 
 Prints what is wrong, a line for each, and exits with 1.
 """
@@ -9,7 +9,7 @@ import ast
 import io
 import sys
 import tokenize
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,6 +17,12 @@ PRODUCT = ("config", "demo", "events", "flows", "services", "sluice", "tasks")
 ROOMS = ("services", "sluice/loading")
 MOST_LINES = 350
 MOST_MODULES = 12
+TESTED = ("config", "events", "services", "sluice")
+LEAST_LINES = 60
+"""A module of `TESTED` with so many lines has a test module of its name: `test_` and its own."""
+
+WITHOUT_TESTS = ROOT / "tools" / "without_tests.txt"
+"""The modules that have none yet; the list may only shrink."""
 
 
 def product_files() -> list[Path]:
@@ -48,6 +54,28 @@ def problems() -> list[str]:
                 f"{room.relative_to(ROOT)} has {modules} modules, and {MOST_MODULES} is the most: make rooms in it"
             )
     return found
+
+
+def missing_tests() -> list[str]:
+    """The modules without a test module of their name, and those on the list of exceptions that have one."""
+    tests = Counter(path.stem for path in (ROOT / "tests").rglob("test_*.py"))
+    modules = [path for path in product_files() if path.relative_to(ROOT).parts[0] in TESTED]
+    namesakes: dict[str, list[str]] = defaultdict(list)
+    for path in modules:
+        if path.name != "__init__.py" and len(path.read_text(encoding="utf-8").splitlines()) >= LEAST_LINES:
+            namesakes[path.stem].append(path.relative_to(ROOT).as_posix())
+    excepted = set(WITHOUT_TESTS.read_text(encoding="utf-8").split())
+    found: list[str] = []
+    for stem, names in namesakes.items():
+        listed = excepted.intersection(names)
+        excepted -= listed
+        wanted, there = len(names) - len(listed), tests[f"test_{stem}"]
+        if there < wanted:
+            which = " and ".join(sorted(set(names) - listed))
+            found.append(f"{which}: {wanted} test module(s) named test_{stem}.py wanted, {there} there")
+        elif listed and there > wanted:
+            found.append(f"{' or '.join(sorted(listed))} has a test_{stem}.py: take it off {WITHOUT_TESTS.name}")
+    return found + [f"{name} needs no test module: take it off {WITHOUT_TESTS.name}" for name in sorted(excepted)]
 
 
 def waits_without_reason(name: str, text: str) -> list[str]:
@@ -83,6 +111,6 @@ def test_problems() -> list[str]:
 
 
 if __name__ == "__main__":
-    lines = [*problems(), *test_problems()]
+    lines = [*problems(), *missing_tests(), *test_problems()]
     print("\n".join(lines) or "Names, rooms and waits: kept.")
     sys.exit(bool(lines))
