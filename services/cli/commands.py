@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import wraps
@@ -79,6 +79,21 @@ def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
+async def _woken_by_signals(work: Coroutine[Any, Any, Any]) -> None:
+    """Await the work in an event loop that any signal wakes.
+
+    Ctrl-C in the moment in which the loop begins to wait would else be seen at the next event, which may never come. A
+    handler in the loop, here of a signal that else does nothing, has each signal written to a socket that it watches.
+    """
+    if threading.current_thread() is threading.main_thread():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, _do_nothing)
+    await work
+
+
+def _do_nothing() -> None:
+    pass
+
+
 class Commands(typer.Typer):
     """A group of commands whose functions may be coroutine functions, and whose options may come from dataclasses."""
 
@@ -115,7 +130,7 @@ def _as_typer_takes_it(function: Callable[..., Any], *, shows_times: bool) -> Ca
             given[name] = group(**values)
         done = function(**given)
         if inspect.iscoroutine(done):
-            asyncio.run(done)
+            asyncio.run(_woken_by_signals(done))
 
     found = list(_parameters(signature))
     if shows_times:
