@@ -13,16 +13,21 @@ beside others, whose background services `prefect server services start` runs.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import json
 import os
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from services.common.request_guard import App
+
+_PREPARING: Final = 0x73_6C_75_69_63_65
+"""Number of the advisory lock of PostgreSQL under which one server prepares the database."""
+_ASK_SECONDS: Final = 0.5
 
 
 def main() -> None:
@@ -40,15 +45,18 @@ def main() -> None:
     from services.common.garbage_collection import search_seldom
 
     refresh_global_settings_context()  # a fork of the start template has imported Prefect with the roles' settings
-    if os.environ.get("PREFECT_API_DATABASE_CONNECTION_URL", "").startswith("sqlite"):
+    settings = get_current_settings()
+    database = os.environ.get("PREFECT_API_DATABASE_CONNECTION_URL", "")
+    if database.startswith("sqlite"):
         from services.local.sqlite_turns import install
 
         install()
+    elif database.startswith("postgresql") and settings.server.database.migrate_on_start:
+        asyncio.run(_prepare_alone())
     from prefect.server.api.server import create_app
 
     _look_seldom()
 
-    settings = get_current_settings()
     gc.freeze()  # `create_app` collects, whatever is set
     app = create_app(final=True, webserver_only=not given.options.get("services", True))
     search_seldom()
@@ -61,6 +69,34 @@ def main() -> None:
         ws_ping_timeout=settings.server.api.websocket_ping_timeout,
         log_level=settings.server.logging_level.lower(),
     )
+
+
+async def _prepare_alone() -> None:
+    """Migrate the database and register block types while no other server does.
+
+    Of several servers that start on an empty database, all but one would fail. The lock is asked for again and again,
+    because Prefect's migrations build indexes concurrently: that waits for every statement that has begun before, such
+    as one that waits for the lock.
+    """
+    from prefect.server.database import provide_database_interface
+    from prefect.server.models.block_registration import run_block_auto_registration
+    from prefect.settings import PREFECT_API_BLOCKS_REGISTER_ON_START
+    from sqlalchemy import text
+
+    database = provide_database_interface()
+    engine = await database.engine()
+    async with engine.connect() as connection:
+        alone = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        while not await alone.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _PREPARING}):  # noqa: ASYNC110
+            await asyncio.sleep(_ASK_SECONDS)
+        try:
+            await database.create_db()
+            if PREFECT_API_BLOCKS_REGISTER_ON_START.value():
+                async with await database.session() as session:
+                    await run_block_auto_registration(session=session)
+        finally:
+            await alone.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": _PREPARING})
+    await engine.dispose()
 
 
 def _look_seldom() -> None:

@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +18,8 @@ from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, temporary_settings
 from events.errors import Refused, TransientError
 from services.prefect_api.client import PrefectApi, connect
 from services.store.connection import AsyncRedis
+from tests.support.databases import postgresql
+from tests.support.prefects import prefect_on
 
 
 async def test_valkey_answers(redis: AsyncRedis) -> None:
@@ -26,6 +30,19 @@ async def test_prefect_answers(prefect_url: str) -> None:
     async with connect() as api:
         assert api.url == prefect_url
         assert await api.request("GET", "/health") is True
+
+
+def test_prefect_servers_that_start_at_once_on_an_empty_postgresql_all_come_up(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two", "three")]
+    for folder in folders:
+        folder.mkdir()
+
+    def comes_up(folder: Path) -> bool:
+        with prefect_on(database, folder):
+            return True
+
+    with postgresql() as database, ThreadPoolExecutor(len(folders)) as threads:
+        assert all(threads.map(comes_up, folders))
 
 
 async def test_transactions_of_the_prefect_server_wait_for_each_other(prefect_url: str) -> None:
