@@ -84,10 +84,11 @@ class ProbeFlows(ProcessMessage):
 
 
 class FinalizeRun(ProcessMessage):
-    """Finalize the run, in a process that may run the flow's hooks."""
+    """Finalize the run, in a process that may run the flow's hooks; if it starts again, ``after_seconds`` from then."""
 
     run_id: str
     end: RunEnd
+    after_seconds: float = 0.0
 
 
 class CancelRun(ProcessMessage):

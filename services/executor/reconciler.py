@@ -173,7 +173,7 @@ class Reconciler:
                 f"The executor {execution.instance} that ran the run has not been heard of for "
                 f"{self.lost_seconds:g} s: its process or its machine died, and the run with it."
             )
-            self._finalize(taken, message)
+            self._finalize(taken, message, perhaps_alive=execution.ending != RESTORED)
 
     async def _compare_prefect(self) -> None:
         """Compare Prefect's running runs with the register: those that nobody has are lost, and finalized.
@@ -194,14 +194,20 @@ class Reconciler:
             execution = Execution(run_id, self.instance, time.time(), ending=EndReason.LOST, message=UNRECORDED)
             if await self.enqueuer.call(self.executions.begin, execution) is None:
                 log.warning("finalizing a lost run", run=run_id)
-                self._finalize(execution, UNRECORDED)
+                self._finalize(execution, UNRECORDED, perhaps_alive=True)
         ended = await run_calls.end_cancelling(self.prefect, unclaimed) if unclaimed else []
         self.without_process = [run_id for run_id in unclaimed if run_id not in ended]
 
-    def _finalize(self, execution: Execution, message: str) -> None:
-        """Have the run finalized; where that is not possible now, the next comparison finds it again."""
+    def _finalize(self, execution: Execution, message: str, *, perhaps_alive: bool = False) -> None:
+        """Have the run finalized; where that is not possible now, the next comparison finds it again.
+
+        ``perhaps_alive``: its process may still run, on an executor that reaches Prefect but not Redis. That one hears
+        the run's new state from Prefect, and ends the process; a run that starts again waits for this.
+        """
         run_id = execution.run_id
         end = RunEnd(EndReason(execution.ending or EndReason.LOST), execution.message or message)
         _, asked = self._finalizing.get(run_id, (None, -FINALIZER_SECONDS))
-        if time.monotonic() - asked >= FINALIZER_SECONDS and self.pool.finalize(FinalizeRun(run_id, end)):
+        if time.monotonic() - asked >= FINALIZER_SECONDS and self.pool.finalize(
+            FinalizeRun(run_id, end, after_seconds=self.lost_seconds / 2 if perhaps_alive else 0.0)
+        ):
             self._finalizing[run_id] = (execution, time.monotonic())

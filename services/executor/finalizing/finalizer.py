@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -45,6 +45,7 @@ class Finalizer:
         self._id = UUID(instruction.run_id)
         self._reason = instruction.end.reason
         self._message = visible(instruction.end.message)
+        self._again_after = timedelta(seconds=instruction.after_seconds)
         self._environment = environment
         self._shelf = shelf
 
@@ -120,7 +121,8 @@ class Finalizer:
         if policy != flow_run.empirical_policy:
             await client.update_flow_run(self._id, empirical_policy=policy)
         scheduled = flow_run.state.state_details.scheduled_time if flow_run.state is not None else None
-        again: State[Any] = AwaitingRetry(message=self._message, scheduled_time=scheduled or datetime.now(UTC))
+        moment = scheduled or datetime.now(UTC) + self._again_after
+        again: State[Any] = AwaitingRetry(message=self._message, scheduled_time=moment)
         await client.set_flow_run_state(self._id, again, force=True)
 
     async def _restarts(self, client: PrefectClient, flow_run: FlowRun) -> bool:
