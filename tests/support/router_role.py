@@ -29,22 +29,20 @@ class RulesInHand:
     """What a test puts in force; it stands where `LiveProject` does, which follows a file."""
 
     def __init__(self, rules: RuleSet, version: str) -> None:
-        self._rules = rules
-        self.version = version
+        self._rules, self._version = rules, version
 
     def use(self, rules: RuleSet, version: str) -> None:
         """From now on."""
-        self._rules, self.version = rules, version
-
-    @property
-    def project(self) -> RulesInHand:
-        return self
+        self._rules, self._version = rules, version
 
     def rules(self) -> RuleSet:
         return self._rules
 
+    def version(self) -> str:
+        return self._version
+
     def judge(self, event: Event) -> tuple[Sequence[Verdict], str]:
-        return evaluate(self._rules, event), self.version
+        return evaluate(self._rules, event), self._version
 
 
 class RouterRole:
