@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from contextlib import suppress
+from importlib.machinery import SourceFileLoader
+from importlib.util import source_from_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from services import LIBRARIES
 
 CHECKOUT: Final = str(Path(__file__).resolve().parents[2])
 _OWN: Final = frozenset({"benchmarks", "config", "events", "flows", "services", "tasks", "tests"})
 """Top-level packages of Sluice that a user's project may have too; `sluice`, which flows import, stays."""
+
+_SETTLED_SECONDS: Final = 2.0
+"""Age of a source file from which its compiled form is written: a compiled file names the whole second and the size of
+its source, so that of a file that is saved twice within a second, at the same size, would count for the second one."""
+
+_write_compiled: Final = SourceFileLoader.set_data
 
 
 def leave_checkout(shelf: Path | None = None) -> None:
@@ -35,11 +45,23 @@ def leave_checkout(shelf: Path | None = None) -> None:
 
 
 def enter_project(folder: str | Path) -> None:
-    """Change to the folder and put it on the import path, before its ``src``, if it has one. Raises `OSError`."""
+    """Change to the folder and put it on the import path, before its ``src``, if it has one. Raises `OSError`.
+
+    From then on, a file that was saved just now is imported without writing its compiled form.
+    """
+    SourceFileLoader.set_data = _write_settled  # type: ignore[assignment]
     os.chdir(folder)
     here = Path.cwd()
     source = here / "src"
     sys.path[:0] = [str(here), *([str(source)] if source.is_dir() else [])]
+
+
+def _write_settled(loader: SourceFileLoader, path: str, data: Any, **options: Any) -> None:
+    """Write the compiled form of a source at ``path``, unless the source was saved within `_SETTLED_SECONDS`."""
+    with suppress(OSError, ValueError):
+        if time.time() - Path(source_from_cache(path)).stat().st_mtime < _SETTLED_SECONDS:
+            return
+    _write_compiled(loader, path, data, **options)
 
 
 def _lies_in_checkout(module: ModuleType) -> bool:
