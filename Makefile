@@ -29,8 +29,8 @@ up: $(ENV)
 demo: $(ENV)
 	@exec $(BIN)/python -m demo $(ARGS)
 
-# Most tests wait for servers and processes most of the time: three for each of two cores.
-WORKERS ?= 6
+# Tests wait for servers and processes: two for each of two cores. With three they take longer, as each has its own servers.
+WORKERS ?= 4
 
 test: $(DEV) $(OTHER)/.ready
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25 $(ARGS) \

@@ -23,9 +23,6 @@ from services.prefect_api.deployments import (
 from services.prefect_api.run_calls import start_run
 from tests.integration.delivery.world import set_state
 
-NOW = datetime.now(UTC)
-
-
 BODY = {
     "name": "de fault",
     "path": "/p",
@@ -93,18 +90,18 @@ async def test_due_runs_are_those_before_a_time_soonest_first(api: PrefectApi, n
     found = await read_by_name(api, name)
     now = (await start_run(api, name, {"amount": 1}))["id"]
     later = (await start_run(api, name, {"amount": 2}))["id"]
-    at = (NOW + timedelta(minutes=5)).isoformat()
+    at = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
     state = {"type": "SCHEDULED", "state_details": {"scheduled_time": at}}
     await api.request("POST", f"/flow_runs/{later}/set_state", json={"state": state, "force": True})
     running = (await start_run(api, name, {"amount": 3}))["id"]
     await set_state(api, running, "RUNNING")
 
     async def ids(before: timedelta) -> list[str]:
-        return [run.run_id for run in await due(api, [found.id], before=NOW + before)]
+        return [run.run_id for run in await due(api, [found.id], before=datetime.now(UTC) + before)]
 
     assert await ids(timedelta(minutes=1)) == [now]
     assert await ids(timedelta(minutes=9)) == [now, later]
-    assert await due(api, [], before=NOW) == []
+    assert await due(api, [], before=datetime.now(UTC)) == []
     assert (await api.request("GET", f"/deployments/{found.id}"))["status"] == "READY", "it is served"
 
 
@@ -114,4 +111,4 @@ async def test_a_run_between_two_tries_of_its_own_process_is_not_due(api: Prefec
     await set_state(api, run_id, "RUNNING")
     await api.request("PATCH", f"/flow_runs/{run_id}", json={"empirical_policy": {"retry_type": "in_process"}})
     await set_state(api, run_id, "SCHEDULED", name="AwaitingRetry")
-    assert await due(api, [found.id], before=NOW + timedelta(minutes=1)) == []
+    assert await due(api, [found.id], before=datetime.now(UTC) + timedelta(minutes=1)) == []

@@ -14,8 +14,6 @@ from services.prefect_api.run_listing import RunQuery, count_by_state, is_tag_us
 from tests.integration.delivery.world import set_state
 from tests.integration.prefect_api.conftest import new_run
 
-NOW = datetime.now(UTC)
-
 
 async def _three(api: PrefectApi, flow: str) -> dict[str, str]:
     """A run that failed, one that runs, and one that was cancelled."""
@@ -79,7 +77,9 @@ async def test_all_tags_must_be_there_and_ids_narrow(api: PrefectApi, name: str)
 
 async def test_times_narrow_and_runs_of_the_future_are_left_out(api: PrefectApi, name: str) -> None:
     flow = name.partition("/")[0]
-    later = await new_run(api, flow, state_details={"scheduled_time": (NOW + timedelta(hours=1)).isoformat()})
+    later = await new_run(
+        api, flow, state_details={"scheduled_time": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
+    )
     now = await new_run(api, flow, "RUNNING")
 
     async def ids(**narrowed: datetime | tuple[str, ...]) -> set[str]:
@@ -87,9 +87,11 @@ async def test_times_narrow_and_runs_of_the_future_are_left_out(api: PrefectApi,
 
     assert await ids() == {now}
     assert await ids(states=("scheduled",)) == {later}
-    assert await ids(until=NOW + timedelta(hours=2)) == {now, later}
-    assert await ids(since=NOW + timedelta(minutes=30), until=NOW + timedelta(hours=2)) == {later}
-    assert await ids(until=NOW - timedelta(hours=1)) == set()
+    assert await ids(until=datetime.now(UTC) + timedelta(hours=2)) == {now, later}
+    assert await ids(since=datetime.now(UTC) + timedelta(minutes=30), until=datetime.now(UTC) + timedelta(hours=2)) == {
+        later
+    }
+    assert await ids(until=datetime.now(UTC) - timedelta(hours=1)) == set()
 
 
 async def test_the_canarys_runs_are_listed_only_where_they_are_asked_for(api: PrefectApi, name: str) -> None:
