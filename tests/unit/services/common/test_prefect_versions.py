@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,6 +15,7 @@ from services.common import prefect_versions
 from services.common.prefect_versions import untested, untested_versions
 from services.local.own_servers import check_own_servers
 from services.prefect_api.client import connect
+from tests.support.waiting import eventually
 
 
 class Old(BaseHTTPRequestHandler):
@@ -85,8 +87,11 @@ def test_sluice_up_says_it_before_it_starts_anything(old_server: str, monkeypatc
 async def test_a_role_logs_it_when_it_connects(old_server: str) -> None:
     with capture_logs() as logs:
         async with connect(old_server, check_version=True):
-            pass
-    (line,) = [line for line in logs if line["event"] == "untested version of Prefect"]
+
+            async def told() -> list[MutableMapping[str, Any]]:
+                return [line for line in logs if line["event"] == "untested version of Prefect"]
+
+            (line,) = await eventually(told, what="the warning")
     assert line["log_level"] == "warning"
     assert "has the version 3.7.2" in line["problem"]
 
