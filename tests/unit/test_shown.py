@@ -73,10 +73,12 @@ class Recorder:
         self.sent: list[Any] = []
 
     async def request(self, _method: str, _path: str, **options: Any) -> dict[str, Any]:
-        self.sent.append(options.get("json"))
+        body = options.get("json")
+        self.sent.append(body)
+        kind = body["state"]["type"] if body else "RUNNING"
         return {
             "status": "ACCEPT",
-            "state": {"type": "RUNNING", "name": "Running", "timestamp": NOW.isoformat()},
+            "state": {"type": kind, "name": kind.title(), "timestamp": NOW.isoformat()},
             "details": {},
         }
 

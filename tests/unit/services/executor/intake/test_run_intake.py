@@ -13,6 +13,7 @@ import pytest
 
 from config.runs import ExecutorSettings
 from events.errors import TransientError
+from services.executor.intake import run_intake
 from services.executor.intake.run_intake import RunIntake
 from services.executor.job_enqueuer import JobEnqueuer
 from services.prefect_api import events
@@ -41,6 +42,10 @@ class Prefect(PrefectApi):
         self.read_calls = 0
         self.listed = 0
         self.polled = 0
+
+    @property
+    def url(self) -> str:
+        return "http://prefect/api"
 
     async def request(self, method: str, path: str, *, once: bool = False, **body: Any) -> Any:
         match path:
@@ -93,8 +98,10 @@ class Queue:
 
 
 class Registered(RegisteredFiles):
+    """Every deployment is the project's own."""
+
     def __init__(self) -> None:
-        """Every deployment is the project's own."""
+        super().__init__(Mock())
 
     def get(self, deployment_id: str) -> RegisteredFile:
         return FILE
@@ -110,7 +117,10 @@ def _told(monkeypatch: pytest.MonkeyPatch) -> None:
             )
         await asyncio.Event().wait()
 
+    async def at_once(_url: str, **_: object) -> None: ...
+
     monkeypatch.setattr(events, "state_changes", changes)
+    monkeypatch.setattr(run_intake, "prefect_answers", at_once)
 
 
 def intake_of(prefect: Prefect, queue: Queue, **settings: Any) -> RunIntake:
