@@ -208,6 +208,6 @@ class Reconciler:
         end = RunEnd(EndReason(execution.ending or EndReason.LOST), execution.message or message)
         _, asked = self._finalizing.get(run_id, (None, -FINALIZER_SECONDS))
         if time.monotonic() - asked >= FINALIZER_SECONDS and self.pool.finalize(
-            FinalizeRun(run_id, end, after_seconds=self.lost_seconds / 2 if perhaps_alive else 0.0)
+            FinalizeRun(run_id, end, after_seconds=self.lost_seconds if perhaps_alive else 0.0)
         ):
             self._finalizing[run_id] = (execution, time.monotonic())
